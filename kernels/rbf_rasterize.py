@@ -23,8 +23,6 @@ The interpreter on a CPU (TRITON_INTERPRET=1) runs the same source.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import triton
 import triton.language as tl
@@ -33,31 +31,8 @@ from torch import Tensor
 from fractalops._checks import check_shapes
 from fractalops.kernels.launch import launch
 from fractalops.kernels.rbf_rasterize_plan import CELL, GATHERS, RUN, Gather, Plan, plan_forward
-from fractalops.kernels.rounding import round_to_even, rounded_product
-
-
-@triton.jit
-def _radius(bandwidth, reach):
-    """Return the window's radius in pixels: ceil(sqrt(tau reach) - 1/2), at least 0, computed in float64 as on the CPU.
-
-    `reach` is -ln(cutoff), which is infinite without a cutoff.
-    """
-    return tl.maximum(tl.ceil(tl.sqrt(bandwidth.to(tl.float64) * reach) - 0.5), 0.0).to(bandwidth.dtype)
-
-
-@triton.jit
-def _load_points(points, inside, number, radius, top, bottom, left, right):
-    """Return x, y, their rounded centers, and whether each point is finite and reaches a pixel of the rectangle.
-
-    The rectangle has the pixels [top, bottom] x [left, right]. All results have the shape of `number`.
-    """
-    x = tl.load(points + 2 * number, mask=inside, other=float("nan"))
-    y = tl.load(points + 2 * number + 1, mask=inside, other=float("nan"))
-    row, column = round_to_even(x), round_to_even(y)
-    reaches = (tl.abs(x) < float("inf")) & (tl.abs(y) < float("inf"))
-    reaches &= (row >= top - radius) & (row <= bottom + radius)
-    reaches &= (column >= left - radius) & (column <= right + radius)
-    return x, y, row, column, reaches
+from fractalops.kernels.rbf_rasterize_points import load_points, minus_log, sort_by_cell, window_radius
+from fractalops.kernels.rounding import rounded_product
 
 
 @triton.jit
@@ -92,7 +67,7 @@ def _add_points(
     CHANNELS: tl.constexpr = channel.shape[0]
     POINTS: tl.constexpr = number.shape[0]
     top, left = tl.min(row), tl.min(column)
-    x, y, center_x, center_y, reaches = _load_points(points, inside, number, radius, top, bottom, left, right)
+    x, y, center_x, center_y, reaches = load_points(points, inside, number, radius, top, bottom, left, right)
     if not SKIPS or tl.max(reaches.to(tl.int32)) > 0:
         rows, _ = _gaussian(x[None, :], center_x[None, :], row[:, None], radius, inverse)  # (ROWS, POINTS)
         rows = tl.where(reaches[None, :], rows, 0.0)
@@ -151,7 +126,7 @@ def rbf_rasterize_fwd_kernel(
     bottom, right = tl.minimum(top + ROWS, height) - 1, tl.minimum(left + COLUMNS, width) - 1
 
     tau = tl.load(bandwidth + b)
-    inverse, radius = 1.0 / tau, _radius(tau, reach)
+    inverse, radius = 1.0 / tau, window_radius(tau, reach)
     dtype: tl.constexpr = tau.dtype
     row = (top + tl.arange(0, ROWS)).to(dtype)  # (ROWS,)
     column = (left + tl.arange(0, COLUMNS)).to(dtype)  # (COLUMNS,)
@@ -202,36 +177,6 @@ def rbf_rasterize_fwd_kernel(
 
 
 @triton.jit
-def rbf_rasterize_cells_kernel(
-    points,  # (B, T, 2)
-    bandwidth,  # (B,)
-    cell,  # (B * T,) the cell of each point's center, numbered over all images; `cells` if it reaches no pixel
-    reach: tl.float64,
-    count,  # B * T
-    length,
-    height,
-    width,
-    cells,  # the number of cells of all images
-    POINTS: tl.constexpr,
-    CELL: tl.constexpr,
-):
-    """Find the cell of each point. A program owns POINTS points.
-
-    A center outside the image belongs to the nearest cell.
-    """
-    point = tl.program_id(0).to(tl.int64) * POINTS + tl.arange(0, POINTS)
-    inside = point < count
-    b = point // length
-    tau = tl.load(bandwidth + b, mask=inside, other=1.0)
-    radius, bottom, right = _radius(tau, reach), tl.cast(height - 1, tau.dtype), tl.cast(width - 1, tau.dtype)
-    _, _, row, column, reaches = _load_points(points, inside, point, radius, 0.0, bottom, 0.0, right)
-    i = tl.minimum(tl.maximum(tl.where(reaches, row, 0.0), 0.0), bottom).to(tl.int64)
-    j = tl.minimum(tl.maximum(tl.where(reaches, column, 0.0), 0.0), right).to(tl.int64)
-    number = (b * tl.cdiv(height, CELL) + i // CELL) * tl.cdiv(width, CELL) + j // CELL
-    tl.store(cell + point, tl.where(reaches, number, cells), mask=inside)
-
-
-@triton.jit
 def rbf_rasterize_bwd_kernel(
     grad,  # (B, C, H, W)
     points,  # (B, T, 2)
@@ -264,16 +209,16 @@ def rbf_rasterize_bwd_kernel(
     number = block * POINTS + tl.arange(0, POINTS)  # (POINTS,)
     inside = number < length
     tau = tl.load(bandwidth + b)
-    inverse, radius = 1.0 / tau, _radius(tau, reach)
+    inverse, radius = 1.0 / tau, window_radius(tau, reach)
     dtype: tl.constexpr = tau.dtype
     bottom, right = tl.cast(height - 1, dtype), tl.cast(width - 1, dtype)
-    x, y, center_x, center_y, reaches = _load_points(
+    x, y, center_x, center_y, reaches = load_points(
         points + b * length * 2, inside, number, radius, 0.0, bottom, 0.0, right
     )
     x, y = tl.where(reaches, x, 0.0), tl.where(reaches, y, 0.0)
     center_x, center_y = tl.where(reaches, center_x, 0.0), tl.where(reaches, center_y, 0.0)
-    # A point that reaches no pixel has no window. With `reaches` in its place, as a condition of points and of windows,
-    # Triton 3.6 and 3.7 may give the two uses different layouts and fail to compile.
+    # A point that reaches no pixel has no window. If `reaches` were also a condition of the windows' pixels, Triton 3.6
+    # and 3.7 could give its uses different layouts and fail to compile.
     window = tl.where(reaches, radius, -1.0)  # (POINTS,)
     # The part of the window that is in the image. It is at most as large as the image.
     rows = tl.minimum(2 * radius + 1, tl.cast(height, dtype)).to(tl.int32)
@@ -334,35 +279,6 @@ def _capability(tensor: Tensor) -> tuple[int, int]:
     return torch.cuda.get_device_capability(tensor.device) if tensor.is_cuda else (8, 0)
 
 
-def _reach(cutoff: float) -> float:
-    """Return -ln(cutoff)."""
-    return -math.log(cutoff) if cutoff > 0 else math.inf
-
-
-def sort_by_cell(points: Tensor, bandwidth: Tensor, height: int, width: int, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Sort the points of all images by cell.
-
-    No shape depends on the values of `points`, shape (B, T, 2).
-
-    Returns:
-        The points' numbers in the order of their cells, shape (B * T,), and for each cell the index of its first
-        number, shape (cells + 1,).
-    """
-    images, length, _ = points.shape
-    cells = images * triton.cdiv(height, CELL) * triton.cdiv(width, CELL)
-    kind = torch.int32 if cells < 2**31 - 1 else torch.int64
-    cell = points.new_empty(images * length, dtype=kind)
-    block = 1024
-    launch(
-        rbf_rasterize_cells_kernel, triton.cdiv(images * length, block), 4, points, bandwidth, cell, _reach(cutoff),
-        images * length, length, height, width, cells, POINTS=block, CELL=CELL,
-    )  # fmt: skip
-    # A stable sort keeps the order of the points of a cell, and so the order of the sums.
-    cell, order = cell.sort(stable=True)
-    starts = torch.searchsorted(cell, torch.arange(cells + 1, dtype=kind, device=points.device), out_int32=True)
-    return order, starts
-
-
 def rbf_rasterize_fwd(
     points: Tensor,
     weight: Tensor | None,
@@ -396,7 +312,7 @@ def rbf_rasterize_fwd(
     tile = plan.tile
     launch(
         rbf_rasterize_fwd_kernel, plan.shares * images * triton.cdiv(channels, plan.channels) * plan.tiles, tile.warps,
-        points, points if weight is None else weight, bandwidth, order, starts, image, _reach(cutoff),
+        points, points if weight is None else weight, bandwidth, order, starts, image, minus_log(cutoff),
         images, length, channels, height, width, plan.shares,
         WEIGHTED=weight is not None, BINNED=plan.binned, SKIPS=plan.tiles > 1, CHANNELS=plan.channels,
         ROWS=tile.rows, COLUMNS=tile.columns, POINTS=tile.points, CELL=CELL, RUN=RUN,
@@ -440,7 +356,7 @@ def rbf_rasterize_bwd(
         launch(
             rbf_rasterize_bwd_kernel, images * blocks, gather.warps,
             grad, points, points if weight is None else weight, bandwidth, grad_points, grad_weight, partial,
-            _reach(cutoff), length, channels, height, width,
+            minus_log(cutoff), length, channels, height, width,
             WEIGHTED=weight is not None, NEEDS_BANDWIDTH=needs_bandwidth, POINTS=gather.points, COLUMNS=gather.columns,
         )  # fmt: skip
     if not needs_bandwidth:

@@ -101,7 +101,7 @@ def plan_forward(
     """
     tile = choose_tile(dtype, capability, images, height, width)
     # For 9.0 the compiler spills registers if a large tile of two channels also has the totals of several runs.
-    crowded = tile.precision == "tf32x3" and length > RUN
+    crowded = capability == (9, 0) and length > RUN
     group = min(power_of_2(channels), 4 if tile.rows == 16 else 1 if crowded else 2)
     tiles = divide_up(height, tile.rows) * divide_up(width, tile.columns)
     blocks = divide_up(length, tile.points)

@@ -21,5 +21,8 @@ def rounded_product(a, b):
 
     Use it for the terms of a sum over lanes. The lanes of a pair both compute v + shuffle(v). If v is a fused product,
     each lane adds its own unrounded product to the other's rounded one, and the two get different bits.
+
+    It is a multiply-add with +0. The compiler may not replace this by a product, because the results differ in the sign
+    of a zero: -0 + 0 is +0.
     """
     return tl.fma(a, b, 0.0)

@@ -101,7 +101,7 @@ def test_a_choice_that_fails_does_not_stop_the_others(capsys: pytest.CaptureFixt
             raise RuntimeError("out of resource: shared memory\nand more")
 
     lines = table(Sweep("title", "form", run, [0, 1, 2]), timer, records=True).splitlines()
-    assert [line.split("  ")[0] for line in lines[2:]] == ["chosen by the op", "a scan", "a lane a sequence"]
+    assert [line.split("  ")[0] for line in lines[2:]] == ["chosen by the op", "scan", "one lane per sequence"]
     assert lines[-1].rstrip().endswith("failed: out of resource: shared memory")
     assert len(capsys.readouterr().out.splitlines()) == 2
 

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fractalops
 from fractalops.kernels import rbf_rasterize as kernels
 from fractalops.kernels import rbf_rasterize_plan as plans
+from fractalops.kernels import rbf_rasterize_points as kernel_points
 from tests.support.cases import RasterCase, Result
 from tests.support.requirements import open_triton_device
 from tests.support.tolerances import assert_all_match, assert_all_same_bits, assert_matches, assert_same_bits
@@ -229,7 +230,8 @@ class Allocations(TorchDispatchMode):
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_workspaces_have_the_size_of_their_formula(route: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "launch", lambda *arguments, **constants: None)  # the interpreter allocates copies
+    for module in (kernels, kernel_points):  # the interpreter allocates copies
+        monkeypatch.setattr(module, "launch", lambda *arguments, **constants: None)
     case = CASES[4]
     plan = plan_of(case, torch.float32, route)
     shapes = (case.batch, case.points, 3, *case.height_width)

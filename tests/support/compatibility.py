@@ -3,12 +3,16 @@
 `python -m tests.support.compatibility` tries all rows of TRITONS and TORCHES, and updates the table.
 
 - For each Triton: the kernels are compiled ahead of time for each architecture, with every set of constants.
-- For each torch: an environment of its own builds both native libraries from the tracked files and runs the tests of
-  the ops, with the Triton kernels in the interpreter. The CUDA library is compiled, and loaded if torch has CUDA.
+- For each torch: both native libraries are built from the tracked files in a separate environment, and the tests of
+  the ops run there, with the Triton kernels in the interpreter. The CUDA library is compiled, and loaded if torch has
+  CUDA.
 
-`triton` or `torch` and some versions as arguments restrict it to these. `--quick` takes no environment: it compiles the
-kernels with the oldest Triton for one architecture, and both libraries against the oldest torch.
-Needs nvcc, and `python3.10`, ... on the path. An environment takes up to 6 GB in build/compatibility, which is kept.
+`triton` or `torch` and some versions as arguments restrict it to these. `--quick` creates no environment: it compiles
+the kernels with the oldest Triton for one architecture, and both libraries against the oldest torch. It downloads these
+two packages, 2 GB unpacked.
+
+Needs nvcc and, except for `--quick`, `python3.10`, ... on the path. An environment takes up to 6 GB in
+build/compatibility. The packages are kept there.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.native.test_triton_resources import INTERPRETED, SHARED, check, check_gradients, compiled
+from tests.native.test_triton_resources import SHARED, check, check_gradients, compiled
 from tests.support.check_wheel import TESTS
 from tests.support.requirements import ROOT, setup_functions
 
@@ -37,7 +41,7 @@ TITLE = """# Tried versions
 | --- | --- | --- | --- | --- |
 """
 TRITONS = ("3.6.0", "3.7.1", "3.8.0", "3.9.0")
-# Python, torch, and the Triton that torch's CUDA build brings.
+# Python, torch, and the Triton that torch's CUDA build requires.
 TORCHES = (("3.10", "2.11.0", "3.6.0"), ("3.11", "2.13.0", "3.7.1"), ("3.12", "2.14.1", "3.8.0"))
 KERNEL_TESTS = ("test_rbf_rasterize_triton.py", "test_rasterize_points_triton.py")
 TOOLS = ("hypothesis", "ninja", "pytest", "pytest-benchmark", "pytest-xdist", "setuptools>=77", "wheel")
@@ -58,22 +62,24 @@ def install_alone(package: str, version: str) -> Path:
     """Return a folder with one package and none of its dependencies."""
     folder = FOLDER / f"{package}-{version}"
     if not folder.exists():
-        run(sys.executable, *PIP, "--no-deps", "--target", folder, f"{package}=={version}")
+        partial = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        run(sys.executable, *PIP, "--no-deps", "--target", partial, f"{package}=={version}")
+        partial.rename(folder)
     return folder
 
 
 def try_triton(version: str, architectures: Sequence[int]) -> str:
-    """Return the result of compiling all kernels with a version of Triton. Raise `AssertionError`."""
-    rows = []
+    """Return the result of compiling all kernels with a version of Triton. Raise `AssertionError` if a check fails."""
+    rows, interpreted = [], 0
     for architecture in architectures:
         with tempfile.TemporaryDirectory() as cache:
             found = compiled(architecture, Path(cache), packages=install_alone("triton", version))
         check(architecture, found)
-        check_gradients(found)
+        interpreted += check_gradients(found)
         rows += found
     registers = max(row["REG"] for row in rows)
     names = ", ".join(f"sm_{each}" for each in architectures)
-    interpreted = sum(row["ptx"] != "" and row["case"] in INTERPRETED for row in rows)
     return (
         f"{len(rows)} kernels for {names}: all compile, no spills, at most {registers} registers, no fused shuffles; "
         f"{interpreted} compiled backwards interpreted, gradients match"
@@ -81,7 +87,7 @@ def try_triton(version: str, architectures: Sequence[int]) -> str:
 
 
 def copy_source(folder: Path) -> Path:
-    """Return a folder with the tracked files, where a build leaves nothing in the working tree."""
+    """Copy the tracked files to a folder, so that a build leaves nothing in the working tree. Return the folder."""
     shutil.rmtree(folder, ignore_errors=True)
     for name in run("git", "ls-files").splitlines():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +96,7 @@ def copy_source(folder: Path) -> Path:
 
 
 def build(python: str | Path, source: Path, **variables: str) -> Path:
-    """Return a wheel with both libraries."""
+    """Build a wheel with both libraries. Return its path."""
     nvcc = setup_functions()["find_nvcc"]()
     if nvcc is None:
         raise SystemExit(setup_functions()["NVCC_MISSING"])

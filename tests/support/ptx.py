@@ -1,7 +1,8 @@
 """Run a compiled Triton kernel on the CPU: an interpreter of PTX that runs the threads of a program in lockstep.
 
-It has the instructions that `rbf_rasterize_bwd_kernel` is compiled to. Others raise `NotImplementedError`. All threads
-must take the same branches. Threads that store to the same address must store the same bits, or it is a `ValueError`.
+It runs the instructions of the compiled `rbf_rasterize_bwd_kernel`. It raises `NotImplementedError` for others, and
+`ValueError` if threads store different bits to one address. All threads must take the same branches. Instructions with
+`.approx` or `.full` are computed as accurately as the others, and `.ftz` does not flush denormal numbers.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ SHARED = 1 << 16  # bytes
 BUFFER = 1 << 32  # addresses per buffer: the first buffer starts at BUFFER
 ROUND = {"rmi": np.floor, "rpi": np.ceil, "rni": np.rint, "rzi": np.trunc}
 COMPARE = {"eq": operator.eq, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}
+MODIFIERS = {"approx", "bfly", "cta", "ftz", "full", "lo", "rn", "sync", "uni", "wide", "global", "param", "shared"}
+MODIFIERS |= {"v2", "v4", "ne", "neu", *TYPES, *ROUND, *COMPARE, *(f"{how}u" for how in COMPARE)}
 UNARY: dict[str, Callable[[Array], Array]] = {
     "mov": lambda a: a, "abs": np.abs, "neg": np.negative, "not": np.invert, "sqrt": np.sqrt, "ex2": np.exp2,
     "rcp": np.reciprocal,
@@ -35,7 +38,7 @@ BINARY: dict[str, Callable[[Array, Array], Array]] = {
 
 
 def divide(a: Array, b: Array) -> Array:
-    """a / b, for integers rounded toward zero."""
+    """Return a / b, for integers rounded toward zero."""
     if a.dtype.kind == "f":
         return a / b
     return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
@@ -58,9 +61,11 @@ class Program:
             elif found := re.fullmatch(r"(?:\{\s*)?(?:@(!?%\w+)\s+)?([a-z][\w.]*(?:::\w+[\w.]*)?)\s*(.*)", statement):
                 operands = re.findall(r"\{[^}]*\}|\[[^\]]*\]|[^,\s]+", found[3])
                 self.code.append((found[1] or "", found[2], operands))
+            elif not re.fullmatch(r"|[{}]|(\{\s*)?\.[^{}]*(\{\s*\})?", statement):  # nothing, a brace, a directive
+                raise NotImplementedError(statement)
 
     def run(self, program: int, values: Sequence[Array]) -> None:
-        """Run the program of this number. A pointer to the first buffer is BUFFER, to the second 2 * BUFFER."""
+        """Run the program with this number. `values` are the parameters: BUFFER points to the first buffer."""
         self.shared = np.zeros(SHARED, np.uint8)
         self.values = dict(zip(self.parameters, values, strict=True))
         thread = np.arange(self.threads, dtype=np.uint32)
@@ -71,7 +76,7 @@ class Program:
                 position = position + 1 if result is None else self.labels[result]
 
     def get(self, operand: str, kind: str) -> Array:
-        """The numbers of a register or a constant."""
+        """Return the numbers of a register or a constant."""
         dtype = TYPES[kind]
         if operand in self.registers:
             return self.registers[operand].view(dtype)
@@ -91,15 +96,16 @@ class Program:
         self.registers[name] = np.where(mask, value, self.registers.get(name, np.zeros_like(value)))
 
     def access(self, operand: str) -> tuple[Array, int]:
-        """The addresses and the offset of an operand such as [%rd1+4]."""
+        """Return the addresses and the offset of an operand such as [%rd1+4]."""
         name, _, offset = operand.strip("[] ").replace(" ", "").partition("+")
         return self.get(name, "b64" if name.startswith("%rd") else "b32").astype(np.int64), int(offset or "0")
 
     def memory(self, address: int, size: int, space: str) -> Array:
-        """The bytes at an address."""
-        buffer = self.shared if space == "shared" else self.buffers[address // BUFFER - 1]
-        start = address % BUFFER
-        assert start + size <= len(buffer), f"an access outside of buffer {address // BUFFER}"
+        """Return the bytes at an address."""
+        number, start = divmod(address, BUFFER)
+        assert number in ([0] if space == "shared" else range(1, len(self.buffers) + 1)), f"no buffer at {address}"
+        buffer = self.buffers[number - 1] if number else self.shared
+        assert start + size <= len(buffer), f"an access outside of buffer {number}"
         return buffer[start : start + size]
 
     def load(self, space: str, names: list[str], kind: str, operand: str, mask: Array) -> None:
@@ -125,8 +131,10 @@ class Program:
                 self.memory(address, len(bits), space)[:] = np.frombuffer(bits, np.uint8)
 
     def step(self, guard: str, operation: str, operands: list[str]) -> str | None:
-        """Run an instruction; return the label to jump to, or "ret" at the end."""
-        name, *rest = operation.replace("::cta", "").split(".")
+        """Run an instruction. Return the label to jump to, "ret" at the end, or None."""
+        name, *rest = operation.replace("::", ".").split(".")
+        if not MODIFIERS.issuperset(rest):
+            raise NotImplementedError(operation)
         mask = np.ones(self.threads, bool)
         if guard:
             mask = self.registers[guard.lstrip("!")] ^ guard.startswith("!")
@@ -135,7 +143,7 @@ class Program:
                 return None
             assert mask.all(), "threads must take the same branches"
             return operands[0] if name == "bra" else "ret"
-        if name in ("bar", "pragma"):
+        if name == "bar":
             return None
         kind = rest[-1] if rest else ""
         if name in ("ld", "st"):
@@ -158,24 +166,23 @@ class Program:
             halves = [self.get(half, "b32") for half in re.findall(r"[%\w]+", sources[0])]
             self.put(target, np.stack(halves, 1).view(np.uint64)[:, 0], mask)
         elif name == "shfl":
-            assert rest[1] == "bfly"
             self.put(target.split("|")[0], self.get(sources[0], "b32")[np.arange(self.threads) ^ int(sources[1])], mask)
         elif name == "setp":
-            self.put(target, self.compare(rest[0], *(self.get(each, kind) for each in sources[:2])), mask)
+            self.put(target, self.compare(rest[0], *(self.get(each, kind) for each in sources)), mask)
         else:
             result = self.compute(name, rest, kind, sources)
             self.put(target, result.view(np.uint64) if kind == "f32x2" else result, mask)
         return None
 
     def compare(self, how: str, a: Array, b: Array) -> Array:
-        """The result of a comparison. An unordered one, such as "neu", is true if a number is NaN."""
+        """Return the result of a comparison. An unordered one, such as "neu", is true if a number is NaN."""
         unordered = np.isnan(a) | np.isnan(b) if a.dtype.kind == "f" else np.zeros(self.threads, bool)
         if how in ("ne", "neu"):
             return (a != b) & ~unordered if how == "ne" else (a != b) | unordered
         return COMPARE[how[:2]](a, b) | (unordered & how.endswith("u") & (a.dtype.kind == "f"))
 
     def compute(self, name: str, rest: list[str], kind: str, sources: list[str]) -> Array:
-        """The result of an arithmetic instruction."""
+        """Return the result of an arithmetic instruction."""
         if name == "selp":
             a, b = (self.get(each, kind) for each in sources[:2])
             return np.where(self.registers[sources[2]], a, b)
@@ -193,7 +200,7 @@ class Program:
             value, by = self.get(sources[0], kind), self.get(sources[1], "u32").astype(TYPES[kind])
             return value << by if name == "shl" else value >> by
         numbers = [self.get(each, kind) for each in sources]
-        if name == "bfe":
+        if name == "bfe" and kind == "u32":
             value, start, length = numbers
             return (value >> start) & ((1 << length) - 1).astype(value.dtype)
         if name in ("mul", "mad") and "wide" in rest:

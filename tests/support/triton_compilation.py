@@ -1,7 +1,7 @@
 """Compile the Triton kernels for an architecture, without a GPU, and print their resources as JSON.
 
-Run as `python -m tests.support.triton_compilation 90 [CASE...]`. It needs its own process because Triton decides only
-once whether to interpret kernels.
+Run as `python -m tests.support.triton_compilation 90 [CASE...]`. It needs a separate process, because Triton chooses
+between its compiler and its interpreter only once per process.
 
 The launchers run as on a GPU, but with tensors without memory, and a launch only compiles. So each kernel is compiled
 with the constants and specializations of its plan.
@@ -23,7 +23,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from fractalops.kernels import rasterize_points, rbf_rasterize
+from fractalops.kernels import rasterize_points, rbf_rasterize, rbf_rasterize_points
 from fractalops.kernels.launch import OPTIONS
 
 # name, images, points, size, channels (0: no weight)
@@ -74,22 +74,24 @@ def inspect(cubin: bytes, *options: str) -> str:
 
 
 def fused_shuffles(code: str) -> int:
-    """The number of fused multiply-adds that read a value from a shuffle, in machine instructions.
+    """Return the number of fused multiply-adds that read a value from a shuffle, in machine instructions.
 
     A sum over lanes adds each lane's value to its partner's: v + shuffle(v). If v is a product and the compiler fuses
     it, the lane adds its unrounded product to its partner's rounded one, and the two lanes get different bits.
 
     Instructions are read in the order of the code. A register counts as shuffled from a SHFL, or a copy of its result,
-    to the next instruction that writes to it, or to a jump: code after a jump is not reached from the code before it.
+    until an instruction without a condition writes to it, or until a jump without a condition. Values that a loop
+    carries to its next iteration, or that pass through shared memory, are not followed.
     """
     shuffled: set[int] = set()
     fused = 0
     for guard, operation, operands in re.findall(r"/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+ )?([A-Z][\w.]*) ([^;]*);", code):
+        guard = guard or re.search(r"^!?UP\d", operands)  # BRA.U has its condition as an operand
         if not guard and operation.startswith(("EXIT", "BRA", "RET")):
             shuffled.clear()
         shuffles = operation.startswith("SHFL")
         # A shuffle writes a predicate first. A store, a branch and a comparison write no register.
-        target = re.match(r"PT, R(\d+)" if shuffles else r"R(\d+)", operands)
+        target = re.match(r"U?P\w+, R(\d+)" if shuffles else r"R(\d+)", operands)
         sources = {int(number) for number in re.findall(r"\bR(\d+)", operands.partition(",")[2])}
         words = 4 if re.search("128|MMA", operation) else 2 if re.match(r"D|F\w+2\b|.*(64|WIDE)", operation) else 1
         if operation.startswith(("FFMA", "DFMA")):
@@ -97,8 +99,11 @@ def fused_shuffles(code: str) -> int:
         if target is None:
             continue
         copies = operation.startswith(("MOV", "IMAD.MOV")) and not shuffled.isdisjoint(sources)
-        for register in range(int(target[1]), int(target[1]) + words):
-            (shuffled.add if shuffles or copies else shuffled.discard)(register)
+        written = range(int(target[1]), int(target[1]) + words)
+        if shuffles or copies:
+            shuffled.update(written)
+        elif not guard:
+            shuffled.difference_update(written)
     return fused
 
 
@@ -130,7 +135,7 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
         if made.hash in rows:
             return
         code = made.asm["ptx"]
-        # The only kernel that sums floating-point numbers over lanes; to disassemble the others takes minutes.
+        # Only this kernel sums floating-point numbers over lanes. Disassembling the others takes minutes.
         sums = kernel is rbf_rasterize.rbf_rasterize_bwd_kernel
         report = inspect(made.asm["cubin"], *["--dump-sass"] * sums)
         rows[made.hash] = {
@@ -139,7 +144,7 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
             "shared": made.metadata.shared,
             "exponentials": code.count("ex2.approx"),
             "tensor cores": len(re.findall(r"\b(?:mma\.sync|wgmma|tcgen05\.mma)", code)),
-            # Of a sum in a register: a rounded product has the constant 0.
+            # Only those that add a register: a rounded product adds the constant 0.
             "fused": len(re.findall(r"fma\.rn\.f[^;]*, %\w+;", code)),
             "shuffles": report.count("SHFL"),
             "fused shuffles": fused_shuffles(report),
@@ -147,7 +152,7 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
             **{name: int(number) for name, number in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", report)},
         }
 
-    rbf_rasterize.launch = rasterize_points.launch = compile_only
+    rbf_rasterize.launch = rbf_rasterize_points.launch = rasterize_points.launch = compile_only
     for dtype in (torch.float32, torch.float64):
         for name, images, length, (height, width), channels in RASTERS:
             if (cases and name not in cases) or (dtype == torch.float64 and name not in DOUBLES):
