@@ -54,6 +54,12 @@ WANTED_PROGRAMS = 512
 # float32 units (8.0 and 9.0), but not if they are equally fast (GeForce). For 10.0 the compiler spills with tf32x3.
 TENSOR_CORES = ((8, 0), (9, 0))
 
+# Most channels of a program, by the rows of its tile.
+MOST_CHANNELS = {16: 4, 32: 2}
+# Tiles whose programs take half as many channels if they also have the totals of several runs: by capability, the rows
+# of those for which a compiler otherwise spills registers (tests/native/test_triton_resources.py).
+CROWDED = {(9, 0): (32,), (12, 0): (16, 32)}
+
 
 def choose_tile(dtype: torch.dtype, capability: tuple[int, int], images: int, height: int, width: int) -> Tile:
     """Return the tile for a dtype, an architecture and the number of tiles."""
@@ -100,9 +106,9 @@ def plan_forward(
         width: The images' width in pixels.
     """
     tile = choose_tile(dtype, capability, images, height, width)
-    # For 9.0 the compiler spills registers if a large tile of two channels also has the totals of several runs.
-    crowded = capability == (9, 0) and length > RUN
-    group = min(power_of_2(channels), 4 if tile.rows == 16 else 1 if crowded else 2)
+    group = min(power_of_2(channels), MOST_CHANNELS[tile.rows])
+    if length > RUN and tile.rows in CROWDED.get(capability, ()):
+        group = min(group, MOST_CHANNELS[tile.rows] // 2)
     tiles = divide_up(height, tile.rows) * divide_up(width, tile.columns)
     blocks = divide_up(length, tile.points)
     # The sort numbers points with 31 bits, and the numbers in the last block can exceed the number of points.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.kernels.rbf_rasterize_plan import Plan, Tile, divide_up, power_of_2
+from fractalops.kernels.rbf_rasterize_plan import MOST_CHANNELS, Plan, Tile, divide_up, power_of_2
 from fractalops.ops.draw_balanced_index import draw_balanced_index
 from fractalops.ops.rasterize_points import Mode
 from fractalops.reference import affine_chain as chain_reference
@@ -92,7 +92,7 @@ def check_chain(shape: tuple[int, int, int, int], form: int, dtype: torch.dtype,
 
 def plan_by(tile: Tile, channels: int, height: int, width: int, *, shares: int, binned: bool) -> Plan:
     """Return the plan of a forward with this tile, for images (C, H, W). C is 0 without weights."""
-    group = min(power_of_2(channels or 1), 4 if tile.rows == 16 else 2)
+    group = min(power_of_2(channels or 1), MOST_CHANNELS[tile.rows])
     return Plan(tile, group, divide_up(height, tile.rows) * divide_up(width, tile.columns), shares, binned)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.requirements import ROOT, find_nvcc, setup_functions
+from tests.support.requirements import ROOT, find_nvcc, quick_compilers
 
 
 @pytest.fixture
@@ -32,11 +31,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick(tmp_path: Path) -> dict[str, str]:
-    """Return settings for fast compilation without optimization: the library's speed does not matter here."""
-    compiler, command = tmp_path / "c++", shlex.join(setup_functions()["find_compiler"]() or ["c++"])
-    compiler.write_text(f'#!/bin/sh\nexec {command} "$@" -O0\n')
-    compiler.chmod(0o755)
-    return {"CXX": str(compiler), "NVCC_APPEND_FLAGS": "-Xcicc -O0 -Xptxas -O0"}
+    return quick_compilers(tmp_path)
 
 
 def wheel(source: Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[Path]]:

@@ -8,8 +8,8 @@
   CUDA.
 
 `triton` or `torch` and some versions as arguments restrict it to these. `--quick` creates no environment: it compiles
-the kernels with the oldest Triton for one architecture, and both libraries against the oldest torch. It downloads these
-two packages, 2 GB unpacked.
+one case of the kernels with the oldest Triton for one architecture, and both libraries, without optimization, against
+the oldest torch. It downloads these two packages, 2 GB unpacked.
 
 Needs nvcc and, except for `--quick`, `python3.10`, ... on the path. An environment takes up to 6 GB in
 build/compatibility. The packages are kept there.
@@ -29,7 +29,7 @@ from pathlib import Path
 
 from tests.native.test_triton_resources import SHARED, check, check_gradients, compiled
 from tests.support.check_wheel import TESTS
-from tests.support.requirements import ROOT, setup_functions
+from tests.support.requirements import ROOT, quick_compilers, setup_functions
 
 FOLDER = ROOT / "build" / "compatibility"
 TABLE = ROOT / "docs" / "compatibility.md"
@@ -69,12 +69,12 @@ def install_alone(package: str, version: str) -> Path:
     return folder
 
 
-def try_triton(version: str, architectures: Sequence[int]) -> str:
-    """Return the result of compiling all kernels with a version of Triton. Raise `AssertionError` if a check fails."""
+def try_triton(version: str, architectures: Sequence[int], *cases: str) -> str:
+    """Return the result of compiling the kernels of some or all cases. Raise `AssertionError` if a check fails."""
     rows, interpreted = [], 0
     for architecture in architectures:
         with tempfile.TemporaryDirectory() as cache:
-            found = compiled(architecture, Path(cache), packages=install_alone("triton", version))
+            found = compiled(architecture, Path(cache), *cases, packages=install_alone("triton", version))
         check(architecture, found)
         interpreted += check_gradients(found)
         rows += found
@@ -152,9 +152,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="compile with the oldest versions only; write no table")
     arguments = parser.parse_args()
     if arguments.quick:
-        print(f"Triton {TRITONS[0]}: {try_triton(TRITONS[0], [86])}", flush=True)
+        print(f"Triton {TRITONS[0]}: {try_triton(TRITONS[0], [86], 'published')}", flush=True)
         source, torch = copy_source(FOLDER / "source"), install_alone("torch", TORCHES[0][1])
-        print(f"torch {TORCHES[0][1]}: built {build(sys.executable, source, PYTHONPATH=str(torch)).name}")
+        wheel = build(sys.executable, source, PYTHONPATH=str(torch), **quick_compilers(source))
+        print(f"torch {TORCHES[0][1]}: built {wheel.name}")
         return
     known = {"triton": list(TRITONS), "torch": [torch for _, torch, _ in TORCHES]}
     parts = [arguments.part] if arguments.part else list(known)

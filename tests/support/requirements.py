@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shlex
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,3 +77,11 @@ def find_nvcc() -> str:
     """Return the nvcc that the build uses. Without one, skip or fail the test."""
     functions = setup_functions()
     return functions["find_nvcc"]() or skip_or_fail("nvcc", functions["NVCC_MISSING"])
+
+
+def quick_compilers(folder: Path) -> dict[str, str]:
+    """Return variables that make a build skip slow optimizations. The speed of the libraries does not matter then."""
+    compiler, command = folder / "c++", shlex.join(setup_functions()["find_compiler"]() or ["c++"])
+    compiler.write_text(f'#!/bin/sh\nexec {command} "$@" -O0\n')
+    compiler.chmod(0o755)
+    return {"CXX": str(compiler), "NVCC_APPEND_FLAGS": "-Xcicc -O0 -Xptxas -O0"}
