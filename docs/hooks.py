@@ -30,10 +30,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def help_text(command: str) -> str:
-    """Return the output of `fractalops COMMAND --help` at a width of 80 columns, which fits the page."""
+    """Return the output of `fractalops COMMAND --help` at a width that fits the code blocks of a page."""
     from fractalops.cli import main
 
-    os.environ["COLUMNS"] = "80"
+    os.environ["COLUMNS"] = "76"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([command, "--help"] if command else ["--help"])

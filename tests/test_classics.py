@@ -206,7 +206,7 @@ def test_lyapunov_exponent_of_similarities_is_the_mean_logarithm() -> None:
 def test_what_is_said_about_a_system() -> None:
     lines = dict(line.split(":", 1) for line in describe(classic("carpet")).splitlines())
     assert lines["maps"].strip() == "8 in 2 dimensions, 0 with probability 0"
-    assert lines["norms"].strip() == "0.3333 to 0.3333, 0 are 1 or more"
+    assert lines["norms"].strip() == "0.3333 to 0.3333, none is 1 or more"
     assert "1.8928" in lines["similarity dimension"]
     assert float(lines["box dimension"]) == pytest.approx(1.89, abs=0.05)
     assert "contracts on average" in lines["Lyapunov exponent"]
@@ -216,5 +216,6 @@ def test_what_is_said_about_a_system() -> None:
 
 def test_what_is_said_about_a_system_that_expands() -> None:
     text = describe(System(2 * torch.eye(2)[None], torch.ones(1, 2), torch.ones(1)))
+    assert "2 to 2, 1 is 1 or more" in text
     assert "does not contract" in text
     assert "similarity" not in text

@@ -52,7 +52,7 @@ def add_parser(commands: Commands) -> None:
         help="learn a fractal for each image",
         description="Learn an iterated function system for each image by gradient descent. For each picture, write the "
         "system, drawings and a report to a folder of its own. For a data set, write all results to one folder.",
-        epilog="Example: fractalops fit leaf.png --preset draft",
+        epilog="Example: fractalops fit leaf.png --size 128",
     )
     parser.set_defaults(run=run)
     parser.add_argument(
@@ -140,7 +140,10 @@ def add_parser(commands: Commands) -> None:
         help="expectation draws new sequences at every step, fixed uses the same ones (default: expectation)",
     )
     learning.add_argument(
-        "--optimizer", choices=("adam", "sgd"), help=f"the optimizer (default: {published.optimizer})"
+        "--optimizer",
+        choices=("adam", "sgd"),
+        help="the optimizer: adam, or sgd, which is stochastic gradient descent with momentum (default: "
+        f"{published.optimizer})",
     )
     add_seed(learning)
     add_settings(learning, "FitConfig")

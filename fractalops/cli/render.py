@@ -62,7 +62,8 @@ def add_parser(commands: Commands) -> None:
         type=read_zoom,
         metavar="X,Y,FACTOR",
         help="draw a part of the picture FACTOR times larger, from 1 to 1e11; its center X,Y is in [0, 1], with 0,0 at "
-        "the top left",
+        'the top left. With the blend "mean", gaps between the copies that the maps draw are filled up to FACTOR 4, '
+        "and show the background from 32 on",
     )
     parser.add_argument(
         "--stats", action="store_true", help="also print the statistics of each system, such as its dimensions"

@@ -42,9 +42,11 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
     """Fractal images with class labels for pre-training, as in FractalDB and its successors.
 
     Each class is one iterated function system (IFS). Its instances are images of the system that differ in their random
-    numbers and parameters. With S classes, the data set has `S * instances` items. Item `i` is the pair
-    `(image, label)` of class `label = i // instances` and instance `i % instances`. The image is a tensor (C, H, W)
-    with C = 3 for renderings in color and C = 1 for others, or a point cloud (T, 3).
+    numbers and parameters. `FractalDataset(10)` draws images of 10 random systems.
+
+    With S classes, the data set has `S * instances` items. Item `i` is the pair `(image, label)` of class
+    `label = i // instances` and instance `i % instances`. The image is a tensor (C, H, W) with C = 3 for renderings in
+    color and C = 1 for others, or a point cloud (T, 3).
 
     An item depends only on the arguments and on its index. It does not depend on the order of reading or on the worker
     process, so a `torch.utils.data.DataLoader` may use any number of workers. All images of a batch are drawn together.

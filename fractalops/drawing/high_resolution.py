@@ -203,8 +203,8 @@ def draw_high_resolution(
         intensity: `FitResult.intensity` of the images for which colors of `blend="add"` were learned: their points per
             pixel, times the bandwidth. It has no effect otherwise. Default: 300 / 32^2, as in the published settings.
         learned: (height, width) of the images for which colors of `blend="mean"` were learned. A larger image is drawn
-            over an image of this size, whose larger bumps fill the gaps between the images of the maps. Default: None,
-            which leaves the gaps open.
+            over an image of this size, whose larger bumps fill the gaps between the images of the maps. From zoom 4
+            to 32 it fades out, so that gaps show the background. Default: None, which leaves the gaps open.
 
     Returns:
         Images (S, H, W), or (S, C, H, W) for systems with C channels, in [0, 1], in the dtype and on the device of the

@@ -109,7 +109,9 @@ class FitResult:
                 blend "mean"), and at least a million.
             seed: Seed of the points, at least 0. None (default) uses `config.seed`.
             zoom: (x, y, factor) shows the part around column x and row y, both in [0, 1], `factor` times larger, with
-                `factor` in [1, 10^11]. None (default) shows the whole picture.
+                `factor` in [1, 10^11]. With `config.blend="mean"`, gaps between the images of the maps are filled up to
+                factor 4. At factors from 4 to 32 the filling fades, and from 32 on the gaps show the background. None
+                (default) shows the whole picture.
 
         Returns:
             Images with values in [0, 1]; shape (S, H, W), or (S, 3, H, W) in color. See `draw_high_resolution`.

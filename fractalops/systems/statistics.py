@@ -29,13 +29,18 @@ def describe(system: System, seed: int = 0) -> str:
     radii = spectral_radius(matrix[drawn])  # (N',)
     exponent = lyapunov_exponent(system, generator)
     similarity = similarity_dimension(system)
+    expanding = int((norms >= 1).sum())
     low, high = points.amin(0).tolist(), points.amax(0).tolist()
     box = " x ".join(f"[{least:.6g}, {most:.6g}]" for least, most in zip(low, high, strict=True))
     rows = [
         ("maps", f"{len(system)} in {system.dimensions} dimensions, {int((~drawn).sum())} with probability 0"),
         ("probabilities", f"{float(probabilities[drawn].min()):.4g} to {float(probabilities.max()):.4g}"),
         ("bounding box", box if bounded else _DIVERGES),
-        ("norms", f"{float(norms.min()):.4g} to {float(norms.max()):.4g}, {int((norms >= 1).sum())} are 1 or more"),
+        (
+            "norms",
+            f"{float(norms.min()):.4g} to {float(norms.max()):.4g}, "
+            f"{expanding or 'none'} {'are' if expanding > 1 else 'is'} 1 or more",
+        ),
         ("spectral radii", f"{float(radii.min()):.4g} to {float(radii.max()):.4g}"),
         ("Lyapunov exponent", f"{exponent:.4g} ({'contracts' if exponent < 0 else 'does not contract'} on average)"),
         ("box dimension", f"{box_dimension(points):.2f}" if bounded else _DIVERGES),

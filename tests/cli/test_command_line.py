@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import os
 import re
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 
 from fractalops import backends
-from fractalops.cli.options import in_options
+from fractalops.cli.options import Parser, in_options
 from fractalops.fitting import FitConfig, fit
 from fractalops.fitting.native_steps import describe_loop
 from tests.support.command_line import ENVIRONMENT, draw, files, refusal, run
@@ -83,6 +84,20 @@ def test_help_and_version_leave_with_zero(capsys: pytest.CaptureFixture[str]) ->
         assert run(*command, "--help") == 0
     assert run("--version") == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("fractalops ")
+
+
+def test_every_option_has_a_help_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsers: list[Parser] = []
+    monkeypatch.setattr(Parser, "print_help", lambda self: parsers.append(self))
+    assert run() == 0
+    (parser,) = parsers
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    assert len(commands.choices) > 10
+    for name, command in commands.choices.items():
+        assert command.description, name
+        assert name == "info" or (command.epilog or "").startswith(f"Example: fractalops {name} "), name
+        for action in command._actions:
+            assert len((action.help or "").split()) > 2, (name, action.dest)
 
 
 def test_render_draws_a_saved_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
