@@ -90,6 +90,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return instructions.compile_program(tmp_path_factory.mktemp("instructions"))
 
 
+@pytest.mark.slow
 def test_avx512_is_in_its_copies_only(program: Path) -> None:
     """A processor without AVX-512 must not reach such an instruction, also not in a function that the linker shares."""
     command = [find_binutil("objdump"), "-d", "-C", "--no-show-raw-insn", str(program)]
@@ -102,6 +103,7 @@ def test_avx512_is_in_its_copies_only(program: Path) -> None:
     assert wide[False] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("op", ["affine_chain", "rbf_rasterize"])
 def test_counts_repeat_exactly(op: str, direction: str, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +113,7 @@ def test_counts_repeat_exactly(op: str, direction: str, program: Path, monkeypat
     assert count(program, op, direction, case) == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("growth", GROWTH, ids=lambda growth: f"{growth.op}-{growth.quantity}")
 def test_counts_grow_as_stated(growth: Growth, direction: str, program: Path) -> None:
@@ -119,6 +122,7 @@ def test_counts_grow_as_stated(growth: Growth, direction: str, program: Path) ->
     assert exponent == pytest.approx(growth.exponent, abs=growth.tolerance), counts
 
 
+@pytest.mark.slow
 def test_partial_sums_move_only_the_pixels_that_points_reached(program: Path) -> None:
     """The image has fewer rows than a window has. After each 4096 points, its rows must not be moved whole."""
     few, many = (
@@ -128,9 +132,10 @@ def test_partial_sums_move_only_the_pixels_that_points_reached(program: Path) ->
     assert many - few < 400 * 20_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "expected",
-    [pytest.param(PAPER, id="paper"), pytest.param(LARGE, id="large", marks=pytest.mark.slow)],
+    [pytest.param(PAPER, id="paper"), pytest.param(LARGE, id="large")],
 )
 def test_counts_are_those_of_the_record(expected: list[Counted], program: Path) -> None:
     """Fewer instructions fail, too: the record must state how fast the kernels are."""
@@ -144,6 +149,7 @@ def test_counts_are_those_of_the_record(expected: list[Counted], program: Path) 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [[], ["affine_chain", "sideways", *"11111"], ["affine_chain", "forward", *"10111"]]
 )
@@ -153,6 +159,7 @@ def test_the_program_refuses_what_it_does_not_know(arguments: list[str], program
     assert "arguments: affine_chain|rbf_rasterize" in done.stderr or "above 0" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_so(program: Path) -> None:
     with pytest.raises(RuntimeError, match=r"^count: nonsense forward must run under valgrind, got\n"):
         count(program, "nonsense", "forward", shape(1, 1))

@@ -223,6 +223,7 @@ def test_source_that_does_not_compile_says_why(monkeypatch: pytest.MonkeyPatch, 
     assert not list(tmp_path.rglob("*.so"))
 
 
+@pytest.mark.slow
 def test_address_sanitizer_finds_what_is_out_of_bounds() -> None:
     emulation.sanitizer_library("address")
     program = emulation.build(SELFTEST, *emulation.SANITIZERS["address"])
@@ -249,6 +250,7 @@ def test_address_sanitizer_finds_what_is_out_of_bounds() -> None:
         assert "Sanitizer" not in report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("threads", "between", "race"),
     [
