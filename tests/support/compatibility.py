@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -130,7 +131,8 @@ def try_torch(version: str, python: str, triton: str) -> str:
         libraries += " and loaded"
     tests = [f"tests/ops/{name}" for name in (*TESTS, *KERNEL_TESTS)]
     lines = run(executable, "-m", "pytest", "-q", "-m", "not gpu and not slow", *tests, cwd=tried).splitlines()
-    return f"{libraries}; tests of the ops: {lines[-1]}"
+    passed = re.match(r"\d+ passed", lines[-1])
+    return f"{libraries}; tests of the ops: {passed[0] if passed else lines[-1]}"
 
 
 def write(python: str, torch: str, triton: str, result: str) -> None:
