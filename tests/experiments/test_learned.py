@@ -227,11 +227,11 @@ def test_inverse_encoder_compares_itself_with_fit(tmp_path: Path, monkeypatch: p
     pytest.importorskip("transformers", reason="transformers is not installed (extra: train)")
     whole = experiments.run("inverse-encoder", tmp_path / "whole", ENCODER)
     assert [row["variant"] for row in whole.rows] == inverse_encoder.VARIANTS
-    steps = f"fractaldb: {ENCODER.fit_steps} steps from the encoder beat as many from "
+    steps = f"fractaldb: {ENCODER.fit_steps} steps of fit from the encoder's systems beat as many steps from "
     assert [finding.claim for finding in whole.findings] == [
         "fractaldb: learning by gradient beats the encoder",
         f"{steps}random systems",
-        f"{steps}what it predicts for another image",
+        f"{steps}its systems for another image",
     ]
     assert all(re.search(r", a difference of -?\d\.\d{4} \+- \d\.\d{4}$", one.detail) for one in whole.findings)
     assert (tmp_path / "whole" / "reconstructions.png").exists()

@@ -123,6 +123,8 @@ def check_gradients(rows: list[dict[str, Any]]) -> int:
         ("MOV R3, R6 ; /*0020*/ FFMA R2, R4, R5, R3", 0),
         ("@P0 MOV R3, R6 ; /*0020*/ FFMA R2, R4, R5, R3", 1),
         ("LDS.64 R2, [R6] ; /*0020*/ FFMA R2, R4, R5, R3", 0),
+        ("CS2R R2, SRZ ; /*0020*/ FFMA R2, R4, R5, R3", 0),  # which clears the registers R2 and R3
+        ("CS2R.32 R2, SRZ ; /*0020*/ FFMA R2, R4, R5, R3", 1),
         ("EXIT ; /*0020*/ FFMA R2, R4, R5, R3", 0),
         ("BRA.U !UP0, 0x40 ; /*0020*/ FFMA R2, R4, R5, R3", 1),
     ],
