@@ -93,7 +93,8 @@ def fused_shuffles(code: str) -> int:
         # A shuffle writes a predicate first. A store, a branch and a comparison write no register.
         target = re.match(r"U?P\w+, R(\d+)" if shuffles else r"R(\d+)", operands)
         sources = {int(number) for number in re.findall(r"\bR(\d+)", operands.partition(",")[2])}
-        words = 4 if re.search("128|MMA", operation) else 2 if re.match(r"D|CS2R(?!\.32)|F\w+2\b|.*(64|WIDE)", operation) else 1
+        pairs = re.match(r"D|CS2R(?!\.32)|F\w+2\b|.*(64|WIDE)", operation)
+        words = 4 if re.search("128|MMA", operation) else 2 if pairs else 1
         if operation.startswith(("FFMA", "DFMA")):
             fused += any(source + word in shuffled for source in sources for word in range(words))
         if target is None:
