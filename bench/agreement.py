@@ -118,7 +118,7 @@ def _in_double(op: str, case: Case, by: Backend, cutoff: float | None) -> Subjec
 
 
 def _worst_error(actual: Subject, expected: Subject) -> float:
-    errors = [_relative_error(got, wanted) for got, wanted in zip(_results(actual), _results(expected), strict=True)]
+    errors = [relative_error(got, wanted) for got, wanted in zip(_results(actual), _results(expected), strict=True)]
     return max(errors) if all(error == error for error in errors) else float("inf")
 
 
@@ -130,7 +130,8 @@ def _results(subject: Subject) -> Iterator[Tensor]:
         yield grad.cpu()
 
 
-def _relative_error(actual: Tensor, expected: Tensor) -> float:
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Return the largest error relative to the largest magnitude, or infinity if the shapes differ."""
     if actual.shape != expected.shape:
         return float("inf")
     return float((actual.double() - expected).abs().max() / expected.abs().max().clamp(min=1e-30))

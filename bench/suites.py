@@ -13,6 +13,8 @@ import fractalops
 from fractalops.placement import DEFAULT_VIEWPORT, fold_viewport
 
 CUTOFF = 1e-6
+CHAIN_FORMS = ("chosen by the op", "one lane per sequence", "scan")
+"""The forms of the chain on a GPU, by the number that its raw op takes."""
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
 COUNTED = ("binary", "density", "binary, 3 x 3 patches", "density, 3 x 3 patches")
 """The modes of `rasterize_points`, used as directions."""

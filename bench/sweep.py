@@ -21,8 +21,8 @@ from torch import Tensor
 from fractalops.kernels.rbf_rasterize_plan import GATHERS, Gather, Plan, Tile, divide_up, plan_forward
 
 from .cuda_timing import CudaClock, missing_gpu
-from .gpu.records import emit
-from .suites import BACKWARD, CUTOFF, FORWARD, HIGH_RESOLUTION, PAPER, Case
+from .records import emit
+from .suites import BACKWARD, CHAIN_FORMS, CUTOFF, FORWARD, HIGH_RESOLUTION, PAPER, Case
 from .table import aligned, shape_text, spread_text
 from .timing import Spread
 
@@ -103,7 +103,7 @@ def sweeps(device: torch.device, capability: tuple[int, int]) -> Iterator[Sweep]
     """Yield a sweep for each shape and direction, the short ones first."""
     for shape in CHAIN_SHAPES:
         for direction, run in zip((FORWARD, BACKWARD), chain(shape, device), strict=True):
-            yield Sweep(f"affine_chain, {direction}, {shape_text(shape)}", "form", run, [0, 1, 2])
+            yield Sweep(f"affine_chain, {direction}, {shape_text(shape)}", "form", run, [*range(len(CHAIN_FORMS))])
     for shape in SHAPES:
         title = shape_text(shape)
         runs = forward(shape, device), backward(shape, device)
@@ -135,7 +135,7 @@ def table(sweep: Sweep, timer: Timer, records: bool = False) -> str:
 def describe(sizes: Sizes) -> list[str]:
     """Return the cells of a row that describe the sizes."""
     if isinstance(sizes, int):
-        return [("chosen by the op", "one lane per sequence", "scan")[sizes], "", "", ""]
+        return [CHAIN_FORMS[sizes], "", "", ""]
     if isinstance(sizes, Gather):
         return [f"{sizes.points} x {sizes.columns}", str(sizes.warps), "", ""]
     tile = sizes.tile

@@ -20,8 +20,9 @@ from fractalops.ops.rasterize_points import Mode
 from fractalops.reference import affine_chain as chain_reference
 from fractalops.reference import rbf_rasterize as raster_reference
 
-from ..agreement import CHAIN_TOLERANCE, TOLERANCE_PER_PIXEL
-from .records import Record, run_all
+from ..agreement import CHAIN_TOLERANCE, TOLERANCE_PER_PIXEL, relative_error
+from ..records import Record, run_all
+from ..suites import CHAIN_FORMS
 
 DOUBLE_TOLERANCE = 1e-12  # for float64, relative to the largest magnitude
 REPEATS = 10  # repeated calls, which must give the same bits
@@ -30,7 +31,7 @@ Results = tuple[Tensor, ...]
 # Shapes B, T, N, D of the chain. They have several warps, one map, maps that don't fit into shared memory, or many
 # sequences.
 CHAINS = ((50, 300, 10, 2), (3, 33, 1, 3), (1, 7001, 300, 2), (33, 1000, 5000, 2), (700, 31, 10, 3))
-FORMS = {"cuda": {1: "one lane per sequence", 2: "scan"}, "cpu": {0: "one lane per sequence"}}
+FORMS = {"cuda": (1, 2), "cpu": (0,)}  # the CPU has one
 SMALL, LARGE = Tile(16, 16, 32, 2, "tf32x3"), Tile(32, 32, 32, 4, "tf32x3")
 # Cases of the rasterizer: B, T, H, W, C (0: no weights), bandwidth, cutoff, tile, and whether points are binned.
 RASTERS: tuple[tuple[int, int, int, int, int, float, float, Tile | None, bool], ...] = (
@@ -52,9 +53,12 @@ def main() -> int:
 def checks(device: torch.device) -> Iterator[tuple[str, Callable[[], Record]]]:
     """Yield the name and the function of each check."""
     for shape in CHAINS:
-        for form, name in FORMS[device.type].items():
+        for form in FORMS[device.type]:
             for dtype in (torch.float32, torch.float64):
-                yield f"affine_chain {shape}, {name}, {_name(dtype)}", partial(check_chain, shape, form, dtype, device)
+                yield (
+                    f"affine_chain {shape}, {CHAIN_FORMS[form]}, {_name(dtype)}",
+                    partial(check_chain, shape, form, dtype, device),
+                )
     for case in RASTERS:
         for dtype in (torch.float32, torch.float64) if case[7] is None else (torch.float32,):
             yield f"rbf_rasterize {case}, {_name(dtype)}", partial(check_raster, case, dtype, device)
@@ -184,7 +188,7 @@ def _differentiated(function: Callable[..., Tensor], inputs: list[Tensor], grad:
 def _compare(run: Callable[[], Results], expected: Results, allowed: float) -> Record:
     """Compare results with float64 results, and the bits of repeated calls with those of the first call."""
     first = run()
-    errors = [_error(got, wanted) for got, wanted in zip(first, expected, strict=True)]
+    errors = [relative_error(got.cpu(), wanted) for got, wanted in zip(first, expected, strict=True)]
     same = all(
         torch.equal(got.nan_to_num(7), wanted.nan_to_num(7))
         for _ in range(REPEATS)
@@ -192,15 +196,6 @@ def _compare(run: Callable[[], Results], expected: Results, allowed: float) -> R
     )
     passed = same and all(error <= allowed for error in errors)  # False for NaN
     return {"passed": passed, "errors": errors, "allowed": allowed, "same bits": same}
-
-
-def _error(got: Tensor, expected: Tensor) -> float:
-    """Return the largest error, relative to the largest magnitude. If a tensor contains NaN, return NaN."""
-    if got.shape != expected.shape:
-        return float("inf")
-    if expected.numel() == 0:
-        return 0.0
-    return float((got.cpu().double() - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
 
 
 def _equal(got: Tensor, expected: Tensor) -> Record:

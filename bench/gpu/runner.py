@@ -18,8 +18,8 @@ from typing import TextIO
 
 from fractalops.io.files import atomic_path
 
+from ..records import Record, parse
 from ..table import aligned
-from .records import Record, parse
 
 GRACE = 12.0
 """Seconds that a part may take to end after an interruption. pytest-xdist waits up to ten for its workers."""

@@ -16,7 +16,7 @@ from fractalops.fitting.learning import Batch, run_steps
 from fractalops.fitting.step_graph import CudaGraph
 from fractalops.fitting.targets import settings_for
 
-from .records import Record, run_all
+from ..records import Record, run_all
 
 IMAGES = (1, 16, 64)
 SETTINGS = {"default": fractalops.FitConfig(), "paper": fractalops.FitConfig.paper()}

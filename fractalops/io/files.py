@@ -218,13 +218,11 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises `InputError` if the file is missing, too large or damaged, or does not contain an object.
     """
     check_file(path)
+    check_memory(path, _JSON_COPIES * path.stat().st_size)
     try:
-        check_memory(path, _JSON_COPIES * path.stat().st_size)
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"it must contain an object, got {type(content).__name__}")
-    except InputError:
-        raise
     except (OSError, ValueError, RecursionError) as error:  # RecursionError: the JSON is nested too deeply
         raise InputError(f"cannot read {path}: {one_line(error)}") from error
     return content

@@ -18,8 +18,8 @@ import torch
 import fractalops
 from bench.__main__ import main
 from bench.gpu import build, check_ops, run_kernels, session, step_graphs
-from bench.gpu.records import Record, emit, parse, run_all
 from bench.gpu.runner import Part, Runner, python
+from bench.records import Record, emit, parse, run_all
 from tests.support.requirements import ROOT
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.__main__ import TOOLS, main
-from bench.gpu.records import parse
+from bench.records import parse
 from bench.suites import Case
 from bench.sweep import (
     BLOCKS,

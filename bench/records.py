@@ -1,4 +1,4 @@
-"""Results of the parts of `python -m bench gpu`, as lines of JSON in their output."""
+"""Results as lines of JSON in a program's output: of the sweeps and of the parts of `python -m bench gpu`."""
 
 from __future__ import annotations
 
