@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fractalops._checks import check_size
 from fractalops.drawing.canvas import generator_for
@@ -107,19 +106,13 @@ def page_parameters(
         "viewport": _viewport(maps, picture),
         "matrix": maps.matrix.tolist(),
         "offset": maps.offset.tolist(),
-        "probabilities": _shares(maps.probabilities).tolist(),
+        "probabilities": shares_of(maps.probabilities, rounding=1e-6).tolist(),
         "color": None if maps.color is None else maps.color.tolist(),
         "blend": picture.blend,
         "background": [picture.background] * channels,
         "background_weight": picture.background_weight,
         "intensity": picture.intensity,
     }
-
-
-def _shares(probabilities: Tensor) -> Tensor:
-    """Return probabilities (N,) of sum 1. If their sum is 1 up to rounding, they keep their bits."""
-    total = float(probabilities.double().sum())
-    return probabilities if abs(total - 1) < 1e-6 else shares_of(probabilities)
 
 
 def page_text(parameters: dict[str, Any], title: str) -> str:

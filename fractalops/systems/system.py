@@ -155,15 +155,18 @@ def split_systems(
     ]
 
 
-def shares_of(probabilities: Tensor) -> Tensor:
-    """Return probabilities (..., N) of any positive sum, scaled to sum 1, in float64. The sum may overflow."""
+def shares_of(probabilities: Tensor, rounding: float = 0.0) -> Tensor:
+    """Return probabilities (..., N) of any positive sum, scaled to sum 1, in float64. The sum may overflow.
+
+    Rows whose sum differs from 1 by at most `rounding` keep their values.
+    """
     values = probabilities.double()
     total = values.sum(-1, keepdim=True)  # (..., 1)
     if not bool(total.isfinite().all()):
         scaled = values / values.amax(-1, keepdim=True)  # the sum of these does not overflow
         values = torch.where(total.isfinite(), values, scaled)
         total = values.sum(-1, keepdim=True)
-    return values / total
+    return torch.where((total - 1).abs() <= rounding, values, values / total)
 
 
 def to_tensor(function: str, argument: str, value: Any) -> Tensor:

@@ -21,6 +21,7 @@ from fractalops.ops.rasterize_orbit import COLORS, LARGEST_SIDE, MOST_POINTS, ra
 from fractalops.systems import System
 from fractalops.systems.axes import to_right_and_up
 from fractalops.systems.stacking import Stack
+from fractalops.systems.system import shares_of
 
 RENDERINGS = get_args(PublishedRendering)
 PADDING = 6  # pixels on each side
@@ -111,9 +112,7 @@ def multiplied(systems: Stack, factors: Tensor) -> Stack:
 
 def with_sum_of_one(systems: Stack) -> Stack:
     """Return systems whose probabilities sum to 1. Sums that differ from 1 only by rounding stay unchanged."""
-    total = systems.probabilities.sum(1, keepdim=True)  # (S, 1)
-    scaled = torch.where((total - 1).abs() <= _EXACT, systems.probabilities, systems.probabilities / total)
-    return systems._replace(probabilities=scaled)
+    return systems._replace(probabilities=shares_of(systems.probabilities, rounding=_EXACT))
 
 
 def draw_pictures(systems: Stack, numbers: Sequence[int], settings: Settings) -> Tensor:
